@@ -1,0 +1,1 @@
+"""The `kaptain-zen` command."""

@@ -1,0 +1,1 @@
+"""The stack components behind the flavors; thin, they turn configuration into adapters."""

@@ -1,0 +1,1 @@
+"""Model deployers. ZenML stores these class paths, so they keep their names."""

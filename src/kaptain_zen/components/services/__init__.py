@@ -1,0 +1,1 @@
+"""ZenML services. ZenML stores these class paths, so they keep their names."""

@@ -1,0 +1,1 @@
+"""What a search looks through (`domains`) and how (`algorithms`)."""

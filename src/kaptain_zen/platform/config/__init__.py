@@ -1,0 +1,1 @@
+"""Where credentials and certificates come from. Values never appear in a repr, log or exception."""

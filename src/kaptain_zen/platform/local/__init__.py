@@ -1,0 +1,1 @@
+"""The laptop as a platform: real processes and servers, no cluster, no container engine."""

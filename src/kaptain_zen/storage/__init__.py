@@ -1,0 +1,1 @@
+"""Objects under URIs: `file://` and `s3://`, in the same layout."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,19 @@ def runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_what_a_killed_client_left_in_the_storage_goes_when_it_is_old(
+    platform: Platform, kaptain_zen: Callable[..., Result], local_home: Path
+) -> None:
+    trained = model(platform)
+    assert trained.train(hyperparameters={}, force_cleanup=True)
+    copy = local_home / "models/dev/scored/deploy" / ("9" * 32) / "model.joblib"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("a copy that was to be deployed")
+    assert kaptain_zen("cleanup").output == "There is nothing to remove.\n"
+    two_hours_ago = time.time() - 2 * 3600
+    os.utime(copy, (two_hours_ago, two_hours_ago))
+    assert "1 removed." in kaptain_zen("cleanup").output
+    assert not copy.exists()
+    assert Model.load("dev/scored", platform=platform).record.artifact == trained.record.artifact

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 from zenml import Model as ZenMLModel
 from zenml import pipeline
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from kaptain_zen import steps
+from kaptain_zen.cli.main import app
 from kaptain_zen.hyperparameter.domains import Double
 from kaptain_zen.model.record import DeploymentPhase, ModelRecord, ModelState
 from kaptain_zen.model.spec import ModelSpec
@@ -240,6 +242,18 @@ def test_two_models_of_one_pipeline_do_not_get_in_each_others_way(folder: Path) 
     ended = back_and_away(uri=copied.as_uri())
     assert record_of(ended, "rollback_canary").deployment.phase is DeploymentPhase.SERVING
     assert deployer.find_model_server(pipeline_name="both") == []
+
+
+@pytest.mark.usefixtures("whole")
+def test_the_command_undeploys_what_a_pipeline_deployed_and_zenml_forgets_it() -> None:
+    deployer = Client().active_stack.model_deployer
+    assert deployer is not None
+    assert len(deployer.find_model_server(model_name="dev/scored")) == 1
+    shown = CliRunner().invoke(app, ["models", "show", "dev/scored"])
+    assert "serving" in shown.output
+    undeployed = CliRunner().invoke(app, ["undeploy", "dev/scored"])
+    assert undeployed.exit_code == 0, undeployed.exception
+    assert deployer.find_model_server(model_name="dev/scored") == []
 
 
 def single(step: Callable[..., Any], **arguments: Any) -> Callable[[], PipelineRunResponse]:

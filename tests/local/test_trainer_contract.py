@@ -246,7 +246,7 @@ import multiprocessing as mp, os
 def work(n):
     return n * n, __name__
 def speak():
-    print('child', __name__, os.getcwd() == {{}}.get('x', os.getcwd()), flush=True)
+    print('child', __name__, os.getcwd(), flush=True)
 if __name__ == '__main__':
     context = mp.get_context({method!r})
     print(mp.get_start_method())
@@ -260,6 +260,10 @@ if __name__ == '__main__':
 """
         for method in ("fork", "spawn", "forkserver")
     },
+    "multiprocessing's own folder": """
+import multiprocessing.process
+print(multiprocessing.process.ORIGINAL_DIR)
+""",
     "process pool": """
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 if __name__ == '__main__':

@@ -281,6 +281,19 @@ def test_a_deleted_run_ends_every_wait(bench: Bench) -> None:
     assert not bench.run_folder(handle.name).path.exists()
 
 
+def test_a_wait_ends_when_the_run_s_folder_vanishes(bench: Bench) -> None:
+    handle = bench.submit(FOR_EVER)
+    bench.until(handle, "ready")
+    path = bench.run_folder(handle.name).path
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bench.trainer.wait, handle, timeout=30)
+        time.sleep(0.2)
+        path.rename(path.with_name("elsewhere"))
+        with pytest.raises(RunNotFoundError):
+            waiting.result(timeout=10)
+    path.with_name("elsewhere").rename(path)
+
+
 def test_a_cancelled_run_is_over_within_seconds(bench: Bench) -> None:
     handle = bench.submit(FOR_EVER)
     bench.until(handle, "ready")

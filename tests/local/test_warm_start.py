@@ -103,7 +103,7 @@ def test_what_one_run_changes_no_other_sees(bench: Bench, library: Path) -> None
 
 def test_random_numbers_differ_between_runs_and_workers(bench: Bench) -> None:
     script = (
-        "import numpy, random, uuid, tempfile, multiprocessing\n"
+        "import numpy.random, random, uuid, tempfile, multiprocessing\n"
         "print(random.random(), numpy.random.rand(), numpy.random.default_rng().random(),\n"
         "      uuid.uuid4(), tempfile.mktemp(), multiprocessing.current_process().authkey.hex())"
     )
@@ -211,6 +211,14 @@ threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
     "native thread": NATIVE_THREAD,
     "process": "import subprocess; child = subprocess.Popen(['sleep', '600'])",
     "connection": "import socket; pair = socket.socketpair()",
+    # Mapped under the name of CUDA's driver, as loading it would.
+    "CUDA": """
+import mmap, tempfile
+file = open(tempfile.mkdtemp() + '/libcuda.so.1', 'wb+')
+file.write(b'x')
+file.flush()
+driver = mmap.mmap(file.fileno(), 0)
+""",
     "exit": UNLESS_RUN + "os._exit(3)",
     "crash": UNLESS_RUN + "os.kill(os.getpid(), signal.SIGKILL)",
 }
@@ -218,8 +226,13 @@ threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 
 @pytest.mark.parametrize("module", UNSAFE)
 def test_imports_that_forbid_forking_lead_to_a_fresh_interpreter(
-    bench: Bench, library: Path, caplog: pytest.LogCaptureFixture, module: str
+    bench: Bench,
+    library: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(library))
     (library / "unsafe.py").write_text(UNSAFE[module])
     with caplog.at_level(logging.DEBUG, logger="kaptain_zen"):
         handles = [bench.submit("import unsafe; print(1)") for _ in range(3)]
@@ -332,19 +345,49 @@ def test_the_server_ends_with_its_last_run_when_it_is_given_up(bench: Bench) -> 
     eventually(lambda: not _servers())
 
 
-@pytest.mark.parametrize("victim", ["server", "template"])
-def test_a_killed_server_takes_no_run_along_and_is_replaced(bench: Bench, victim: str) -> None:
+@pytest.mark.parametrize("victim", [0, 1], ids=["server", "template"])
+def test_a_killed_server_takes_no_run_along_and_is_replaced(bench: Bench, victim: int) -> None:
     handle = bench.submit(WAITS_FOR_A_FILE)
     bench.until(handle, "ready")
-    server = next(p for p in _servers() if p.ppid() not in {q.pid for q in _servers()})
-    template = next(p for p in _servers() if p.ppid() == server.pid)
-    os.kill({"server": server, "template": template}[victim].pid, signal.SIGKILL)
-    eventually(lambda: not psutil.pid_exists(template.pid) or victim == "server")
+    os.kill(server_and_template()[victim], signal.SIGKILL)
     # The next one is started all the same, by a new server or by the old one without a template.
     status = bench.trainer.wait(bench.submit("print(1)"), timeout=60)
     assert status.state is RunState.SUCCEEDED
     (bench.run_folder(handle.name).worker(0) / "go").touch()
     assert bench.finish(handle)[0].state is RunState.SUCCEEDED
+
+
+def test_a_run_that_a_killed_template_was_about_to_start_is_started(bench: Bench) -> None:
+    run(bench, "print(1)", expect="fork")
+    _, template = server_and_template()
+    os.kill(template, signal.SIGSTOP)
+    handle = bench.submit("print(1)")
+    time.sleep(0.3)  # for the server to hand it over
+    assert bench.trainer.status(handle).state is RunState.PENDING
+    os.kill(template, signal.SIGKILL)
+    assert start(bench, handle) == "exec"
+    assert bench.trainer.status(handle).state is RunState.SUCCEEDED
+
+
+def test_a_run_that_waits_for_imports_can_be_cancelled(bench: Bench, library: Path) -> None:
+    (library / "slow.py").write_text("import time; time.sleep(2)")
+    handle = bench.submit("import slow; print('never')")
+    began = time.monotonic()
+    bench.trainer.cancel(handle)
+    assert time.monotonic() - began < 1
+    assert bench.trainer.status(handle).state is RunState.CANCELLED
+    gone = bench.submit("import slow; print('never')")
+    bench.trainer.delete(gone)
+    run(bench, "import slow; print(1)", expect="fork")
+    assert not bench.run_folder(handle.name).log.exists()
+    assert not bench.run_folder(gone.name).path.exists()
+
+
+def server_and_template() -> tuple[int, int]:
+    """Process ids of the one warm server and its template."""
+    parents = {process.pid: process.ppid() for process in _servers()}
+    server = next(pid for pid, parent in parents.items() if parent not in parents)
+    return server, next(pid for pid, parent in parents.items() if parent == server)
 
 
 def test_a_crashing_worker_does_no_harm(bench: Bench) -> None:

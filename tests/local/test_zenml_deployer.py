@@ -258,7 +258,7 @@ def test_a_deployment_that_fails_leaves_no_service(
     deployer: KaptainLocalModelDeployer, tmp_path: Path
 ) -> None:
     nothing = config((tmp_path / "nothing").as_uri(), model_id="dev/broken")
-    with pytest.raises(ModelServerError, match="'dev/broken' was not deployed.*nothing"):
+    with pytest.raises(ModelServerError, match=r"'dev/broken' was not deployed.*nothing"):
         deployer.deploy_model(nothing)
     assert deployer.find_model_server(model_name="dev/broken") == []
 

@@ -113,6 +113,15 @@ def test_clients_at_the_same_time_register_one_row(rows: ServiceRows) -> None:
     assert len(rows.find()) == 1
 
 
+def test_noting_a_state_does_not_undo_what_somebody_deployed_meanwhile(rows: ServiceRows) -> None:
+    rows.publish(deployed(record()), config(pipeline_name="one"))
+    ((_, read),) = rows.find()
+    rows.publish(deployed(record()), config(pipeline_name="two"))
+    rows.note(read)
+    ((_, now),) = rows.find()
+    assert now.config.pipeline_name == "two"
+
+
 def test_models_and_homes_are_told_apart(
     rows: ServiceRows, zenml_client: Client, tmp_path: Path
 ) -> None:

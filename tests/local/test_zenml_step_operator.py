@@ -193,6 +193,27 @@ def test_a_timeout_is_a_setting_of_the_named_operator(
     assert "Step command failed" in caplog.text
 
 
+def test_a_client_that_is_interrupted_while_it_submits_leaves_no_run(
+    local_stack: str, local_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaptain_zen.components.step_operators import base
+
+    seen: list[list[str]] = []
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        seen.append(run_folders(local_home))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base.publish_utils, "publish_step_run_metadata", interrupt)
+    commands = pipeline_of(
+        ["python", "-c", "import time; time.sleep(60)"], f"{local_stack}_trainer"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        commands()
+    assert [len(folders) for folders in seen] == [1]
+    assert run_folders(local_home) == []
+
+
 @pytest.mark.usefixtures("local_stack")
 def test_an_unknown_step_is_never_called_failed() -> None:
     from zenml.client import Client

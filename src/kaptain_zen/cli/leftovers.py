@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kaptain_zen.platform.platform import Platform
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_STEP = re.compile(r"step-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Name of a step operator's run."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -83,7 +85,7 @@ def find_leftovers(
     for status in trainer.runs():
         # The trials of a search go and stay with it.
         if not trials.fullmatch(status.handle.name):
-            kind = "step" if status.handle.name.startswith("step-") else "training"
+            kind = "step" if _STEP.fullmatch(status.handle.name) else "training"
             found.append(_leftover(platform, kind, status, older_than, now, trainer.delete))
     return [leftover for leftover in found if leftover is not None]
 

@@ -24,6 +24,7 @@ from kaptain_zen.steps.context import (
     open_model,
     run_noter,
 )
+from kaptain_zen.steps.foresight import prepare_serving
 
 _PARALLEL_TRIALS = 2
 
@@ -94,6 +95,7 @@ def train_model(
         WorkloadDeploymentError: The training failed; the reason is in the message.
     """
     opened = open_model(model, find_base_dir(model, base_dir))
+    prepare_serving(opened)
     succeeded = opened.train(
         *(args or ()),
         hyperparameters=hyperparameters or {},
@@ -170,6 +172,7 @@ def tune_model(
     from kaptain_zen.platform.search_report import search_report
 
     opened = open_model(model, find_base_dir(model, base_dir))
+    prepare_serving(opened)
     succeeded = opened.tune(
         *(args or ()),
         hyperparameters=hyperparameters,

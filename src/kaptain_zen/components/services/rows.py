@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import platform as machine
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -134,9 +134,7 @@ class ServiceRows:
             model_version_id: Of ZenML's model version.
             pipeline_run_id: Of the run that deployed it.
         """
-        root = self._home.ensure(self._home.root)
-        # Two clients must not register the same service at the same time.
-        with locked(root / "zenml.lock"):
+        with self._locked():
             known = self.of_model(service.model_id)
             mirrored = self._mirror(service, config, known)
             if known is None:
@@ -167,19 +165,33 @@ class ServiceRows:
 
     def note(self, service: KaptainLocalDeploymentService) -> None:
         """Write a service's state to its row; nothing happens when there is none any more."""
-        update = ServiceUpdate(
-            admin_state=service.admin_state,
-            status=service.status.model_dump(mode="json"),
-            prediction_url=service.prediction_url,
-            health_check_url=service.healthcheck_url,
-        )
-        with suppress(KeyError):
-            self._client.zen_store.update_service(service.uuid, update)
+        with self._locked(), suppress(KeyError):
+            # Somebody may have deployed something else since the service was read.
+            current = self._client.zen_store.get_service(service.uuid).status or {}
+            service.status.applied = current.get("applied", service.status.applied)
+            self._client.zen_store.update_service(
+                service.uuid,
+                ServiceUpdate(
+                    admin_state=service.admin_state,
+                    status=service.status.model_dump(mode="json"),
+                    prediction_url=service.prediction_url,
+                    health_check_url=service.healthcheck_url,
+                ),
+            )
 
     def remove(self, uuid: UUID) -> None:
         """Remove a row; nothing happens when there is none."""
         with suppress(KeyError):
             self._client.zen_store.delete_service(uuid)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other clients on this machine from writing rows of this home for a block's length.
+
+        Otherwise two could register the same service, or one overwrite what the other has written.
+        """
+        with locked(self._home.ensure(self._home.root) / "zenml.lock"):
+            yield
 
     def _mirror(
         self,

@@ -109,19 +109,26 @@ class LocalStepOperator(BaseStepOperator):
         if info.config.command is None and command[0] == "python":
             # Not every environment has its interpreter under this name in PATH.
             command[0] = sys.executable
-        handle = self._runs.submit(
-            info.step_run_id,
-            command,
-            cwd=Path.cwd(),
-            environment=_environment(environment),
-            secrets=[name for name in environment if any(s in name.upper() for s in _SECRET)],
-            resources=_limits(info.config.resource_settings),
-            timeout=settings.timeout,
-            labels={"zenml.run": info.run_name, "zenml.step": info.pipeline_step_name},
-        )
-        publish_utils.publish_step_run_metadata(
-            info.step_run_id, {self.id: {RUN_KEY: handle.model_dump(mode="json")}}
-        )
+        runs = self._runs
+        try:
+            handle = runs.submit(
+                info.step_run_id,
+                command,
+                cwd=Path.cwd(),
+                environment=_environment(environment),
+                secrets=[name for name in environment if any(s in name.upper() for s in _SECRET)],
+                resources=_limits(info.config.resource_settings),
+                timeout=settings.timeout,
+                labels={"zenml.run": info.run_name, "zenml.step": info.pipeline_step_name},
+            )
+            publish_utils.publish_step_run_metadata(
+                info.step_run_id, {self.id: {RUN_KEY: handle.model_dump(mode="json")}}
+            )
+        except BaseException:
+            # ZenML cleans up after steps only that were submitted.
+            with undisturbed():
+                runs.delete(info.step_run_id)
+            raise
 
     def get_status(self, step_run: StepRunResponse) -> ExecutionStatus:
         """How a step is.

@@ -33,6 +33,11 @@ class Channel:
         """The descriptor, to wait for several channels at once."""
         return self._socket.fileno()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether another message has arrived already; the descriptor does not tell any more."""
+        return b"\n" in self._received
+
     def send(self, message: dict[str, Any]) -> bool:
         """Send one message.
 

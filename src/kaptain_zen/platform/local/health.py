@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kaptain_zen.exceptions import WorkloadDeploymentError, WorkloadTimeoutError
 from kaptain_zen.platform.local.mlserver_settings import HOST
@@ -41,12 +42,16 @@ class Starting:
     phase: str = field(default="importing MLServer and its runtime")
 
     def hear(self) -> None:
-        """Take one message of its process.
+        """Take all messages of its process that have arrived.
 
         Raises:
             WorkloadDeploymentError: It says that it failed, or it has ended.
         """
-        message = self.child.channel.receive(timeout=1)
+        self._take(self.child.channel.receive(timeout=1))
+        while self.child.channel.has_more:
+            self._take(self.child.channel.receive())
+
+    def _take(self, message: dict[str, Any] | None) -> None:
         if message is None:
             raise self._failure(self.child.ended())
         if "error" in message:

@@ -7,7 +7,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --no-header
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint format benchmark requirements wheel clean
+.PHONY: help demo test test-apiserver lint format benchmark requirements wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ demo: $(VENV)/.local  ## train, tune, deploy and canary the digits model as a Ze
 
 test: $(VENV)/.dev  ## run all tests that need no cluster
 	$(BIN)/python -m pytest tests/unit tests/local --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+test-apiserver: $(VENV)/.dev  ## run the tests that need a Kubernetes API server; builds one with Go
+	KAPTAIN_ZEN_REQUIRE_TIERS=apiserver $(BIN)/python -m pytest tests/apiserver $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -63,7 +63,7 @@ def test_a_notebook_written_for_the_kaptain_sdk_runs(
     )
     assert model.train(cpu="0.5", memory="1G", hyperparameters={}) is True
     assert round(model.metrics["accuracy"]["latest"], 4) == 0.9689
-    assert "precision" in capsys.readouterr().out
+    assert "precision" in capsys.readouterr().err
 
     envs.VERBOSE = False
     assert model.tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -90,6 +91,24 @@ def test_an_answer_becomes_an_array(server: ThreadingHTTPServer) -> None:
     assert isinstance(answer, np.ndarray)
     assert answer.tolist() == [7, 8]
     assert server.received["inputs"][0]["shape"] == [2, 1]  # type: ignore[attr-defined]
+
+
+def test_predictions_do_not_fill_the_log_unless_somebody_wants_them(
+    server: ThreadingHTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("httpx")
+    before = logger.level
+    try:
+        logger.setLevel(logging.NOTSET)
+        with caplog.at_level(logging.INFO):
+            _ask(server, "good")
+        assert "HTTP Request" not in caplog.text
+        logger.setLevel(logging.INFO)
+        with caplog.at_level(logging.INFO):
+            _ask(server, "good")
+        assert "HTTP Request" in caplog.text
+    finally:
+        logger.setLevel(before)
 
 
 def test_a_complete_request_gets_the_complete_response(server: ThreadingHTTPServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -68,6 +69,7 @@ def post(url: str, request: Mapping[str, Any], *, timeout: float) -> Any:
     """
     import httpx
 
+    _keep_quiet()
     try:
         body = json.dumps(request, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -115,6 +117,16 @@ def post(url: str, request: Mapping[str, Any], *, timeout: float) -> Any:
             f"address of a model server that speaks the Open Inference Protocol?"
         )
     return value
+
+
+def _keep_quiet() -> None:
+    """Keep httpx from logging every request, which would drown a step's log in predictions.
+
+    An application that has set the level of httpx's logger is left alone.
+    """
+    logger = logging.getLogger("httpx")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _json(data: bytes) -> Any:

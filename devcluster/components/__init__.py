@@ -1,0 +1,1 @@
+"""The parts that clusters are made of, one module each."""

@@ -9,20 +9,21 @@ from pathlib import Path
 import psutil
 
 
-def mentioning(path: Path) -> list[psutil.Process]:
+def mentioning(path: Path, *, also_warm: bool = False) -> list[psutil.Process]:
     """Live processes that have a path in their arguments, environment, or as working folder.
 
-    Warm servers of this process are left out: they live exactly as long as it does.
+    Args:
+        path: The path.
+        also_warm: Whether warm servers count too. They live as long as their client, so they count
+            when it has ended; workers that were forked from them always count.
     """
     found = []
     for process in psutil.process_iter():
         try:
-            seen = [*process.cmdline(), *process.environ().values(), process.cwd()]
-            if (
-                process.status() != psutil.STATUS_ZOMBIE
-                and any(str(path) in s for s in seen)
-                and not any("warm_server" in word for word in process.cmdline())
-            ):
+            command, folder = process.cmdline(), process.cwd()
+            warm = any("warm_server" in word for word in command) and not also_warm
+            seen = [folder] if warm else [folder, *command, *process.environ().values()]
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(path) in s for s in seen):
                 found.append(process)
         except psutil.Error:
             continue

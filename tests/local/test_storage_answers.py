@@ -97,8 +97,9 @@ def test_a_storage_that_ignores_conditions_does_not_pass_the_check() -> None:
 
 def test_objects_that_could_not_be_deleted_are_named() -> None:
     key = "<Key>models/a</Key>"
+    rest = "<Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
     answers = {
-        "GET": f"<ListBucketResult><Contents>{key}<Size>1</Size></Contents></ListBucketResult>",
+        "GET": f"<ListBucketResult><Contents>{key}{rest}</Contents></ListBucketResult>",
         "POST": f"<DeleteResult><Error>{key}<Code>AccessDenied</Code></Error></DeleteResult>",
     }
     with answering(lambda method: (200, answers[method])) as endpoint:

@@ -64,6 +64,25 @@ def test_a_flavor_that_an_older_release_registered_is_brought_up_to_date(
     assert "home" in again.config_schema["properties"]
 
 
+def test_a_flavors_path_does_not_depend_on_where_it_is_registered(zenml_client: Client) -> None:
+    from zenml.enums import StackComponentType
+    from zenml.utils import source_utils
+
+    import kaptain_zen
+    from kaptain_zen.components.registration import register_flavors
+
+    # As in a checkout of this package, whose modules lie below ZenML's source root.
+    source_utils.set_custom_source_root(str(Path(kaptain_zen.__file__).parents[2]))
+    try:
+        register_flavors()
+    finally:
+        source_utils.set_custom_source_root(None)
+    flavor = zenml_client.get_flavor_by_name_and_type(
+        "kaptain_local_trainer", StackComponentType.STEP_OPERATOR
+    )
+    assert flavor.source == "kaptain_zen.flavors.local.KaptainLocalTrainerFlavor"
+
+
 def test_a_flavor_of_zenmls_own_is_never_overwritten(zenml_client: Client) -> None:
     from zenml.enums import StackComponentType
     from zenml.models import FlavorUpdate

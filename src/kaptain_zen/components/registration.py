@@ -76,9 +76,14 @@ def _register_flavor(client: Client, path: str, kind: StackComponentType) -> Reg
     _, flavor = validate_flavor_source(path, kind)
     what = f"{_words(kind)} flavor {flavor.name}"
     command = f"zenml {_dashed(kind)} flavor register {path}"
+    # ZenML derives the path to store from where the module's file lies below its source root, which
+    # in a checkout gives one that nobody else can import.
+    request = flavor.to_model(integration="custom", is_custom=True).model_copy(
+        update={"source": path}
+    )
     found = client.list_flavors(name=f"equals:{flavor.name}", type=kind.value, hydrate=True).items
     if not found:
-        client.create_flavor(path, kind)
+        client.zen_store.create_flavor(flavor=request)
         return Registered(what, "created", command)
     existing = found[0]
     if not existing.is_custom:
@@ -86,7 +91,7 @@ def _register_flavor(client: Client, path: str, kind: StackComponentType) -> Reg
             f"ZenML itself has a {_words(kind)} flavor {flavor.name!r} now, so ours cannot be "
             f"registered. Use a release of kaptain-zen that fits this release of ZenML."
         )
-    wanted = flavor.to_model(integration="custom", is_custom=True).model_dump()
+    wanted = request.model_dump()
     update = FlavorUpdate.model_validate(wanted)
     if all(getattr(existing, key) == value for key, value in _comparable(wanted, existing)):
         return Registered(what, "unchanged", command)

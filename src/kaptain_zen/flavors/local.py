@@ -42,7 +42,7 @@ class LocalPlatformConfig(BaseModel):
     storage_uri: str | None = Field(
         default=None,
         description="Folder in the storage for all models, s3://bucket/folder or file:///folder. "
-        "A folder of the stack's artifact store if not given.",
+        "A folder of the stack's artifact store if not given and that is S3, else models/ of home.",
     )
 
     @field_validator("home")

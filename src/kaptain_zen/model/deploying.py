@@ -121,7 +121,13 @@ def _apply(
                 return platform.server.apply(
                     wanted, resource_version=version, timeout=timeout, on_progress=table.update
                 )
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _log.warning(
+                    "The deployment of %s was interrupted (%s): what served before serves on.",
+                    model_id,
+                    type(error).__name__,
+                )
             with undisturbed():
                 _remove_bundles(platform, wanted.deployment, before)
             raise

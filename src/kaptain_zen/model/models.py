@@ -14,7 +14,7 @@ from kaptain_zen.model.core import default_platform
 from kaptain_zen.model.deployable import DeployableModel
 from kaptain_zen.model.record import ModelRecord, RunHandle
 from kaptain_zen.model.repository import RecordRepository
-from kaptain_zen.model.spec import ModelSpec
+from kaptain_zen.model.spec import ModelSpec, checked_id
 from kaptain_zen.model.trainable import TrainableModel, either
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class Model(TrainableModel, DeployableModel):
             ModelNotFoundError: Nothing is known of it.
             RecordFormatError: What is known cannot be read by this release.
         """
+        checked_id(id)
         chosen = platform or default_platform(config)
         stored = RecordRepository(chosen.store).load(id)
         service = chosen.server.get(id)

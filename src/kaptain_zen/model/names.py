@@ -21,14 +21,19 @@ def slug(text: str, *, max_length: int = MAX_NAME) -> str:
         max_length: Of the result; at least 12.
 
     Returns:
-        Lower-case letters, digits and hyphens, beginning with a letter. Whenever something but the
-        case of ASCII letters and the kind of a separator was lost, a short hash of the text is
-        added, so that two texts do not become one name.
+        Lower-case letters, digits and hyphens, beginning with a letter. A slash becomes a hyphen;
+        every other text that is not a name already, and one with hyphens of its own, gets a short
+        hash of itself, so that two texts (`a/b` and `a-b`) never become one name.
     """
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if name and not name[0].isalpha():
         name = f"m-{name}"
-    faithful = bool(name) and text.replace("/", "-") == name and len(name) <= max_length
+    faithful = (
+        bool(name)
+        and "-" not in text
+        and text.replace("/", "-") == name
+        and len(name) <= max_length
+    )
     if faithful:
         return name
     return _with_hash(name or "m", text, max_length)

@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
 from kaptain_zen.exceptions import ModelValidationException
 from kaptain_zen.model.base import Frozen
@@ -93,6 +93,17 @@ class Resources(Frozen):
     gpu_request: Count = None
     gpu_limit: Count = None
     gpu_resource: str = Field(default="nvidia.com/gpu", min_length=1)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            name = first["loc"][0] if first["loc"] else "a value"
+            raise ModelValidationException(
+                f"Resources: {name} {first['msg'][0].lower()}{first['msg'][1:]}. There are "
+                f"{', '.join(type(self).model_fields)}."
+            ) from None
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a request above its limit, as the API server would later.

@@ -241,7 +241,9 @@ def _abandon(
     """Remove what an interrupted call has created; the newest thing first."""
     noun, name = _NOUNS[pending.action], pending.handle.name
     adapter = platform.trainer if pending.action == "train" else platform.tuner
-    _log.warning("The %s %s was interrupted (%s): removing it.", noun, name, type(cause).__name__)
+    interrupted = not isinstance(cause, Exception)
+    verb = "was interrupted" if interrupted else "did not get through"
+    _log.warning("The %s %s %s (%s): removing it.", noun, name, verb, type(cause).__name__)
     # By name, because a call that was interrupted while it submitted has no handle yet.
     with _reported(f"the {noun} {name} could not be removed"):
         adapter.delete(pending.handle)

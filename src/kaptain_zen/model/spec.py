@@ -23,6 +23,8 @@ _TEXTS = (
     "image_name",
     "base_image",
 )
+MAX_ID = 200
+"""Characters of an id at most: the storage puts folder names of its own behind it."""
 _UNSAFE_IN_ID = re.compile(r'[\x00-\x1f\x7f\\?#%*:"<>|]')
 
 
@@ -132,14 +134,7 @@ class ModelSpec(Frozen):
     @field_validator("id")
     @classmethod
     def _path_safe_id(cls, value: str) -> str:
-        segments = value.split("/")
-        if any(s in ("", ".", "..") for s in segments) or _UNSAFE_IN_ID.search(value):
-            raise InvalidModelProperty(
-                f"Model property 'id' is {value!r}; it names a folder in the storage, so it "
-                f"must be words parted by single slashes, such as 'dev/mnist', without '..', "
-                f'backslashes, control characters or any of ? # % * : " < > |.'
-            )
-        return value
+        return checked_id(value)
 
     @field_validator("main_file")
     @classmethod
@@ -149,6 +144,26 @@ class ModelSpec(Frozen):
                 f"Model property 'main_file' is {value!r}; it must not leave its folder."
             )
         return value
+
+
+def checked_id(value: str) -> str:
+    """Check a model's identifier.
+
+    Raises:
+        InvalidModelProperty: It cannot be the name of a folder in a storage.
+    """
+    if len(value) > MAX_ID:
+        raise InvalidModelProperty(
+            f"Model property 'id' has {len(value)} characters; {MAX_ID} are allowed."
+        )
+    segments = value.split("/")
+    if any(s in ("", ".", "..") for s in segments) or _UNSAFE_IN_ID.search(value):
+        raise InvalidModelProperty(
+            f"Model property 'id' is {value!r}; it names a folder in the storage, so it "
+            f"must be words parted by single slashes, such as 'dev/mnist', without '..', "
+            f'backslashes, control characters or any of ? # % * : " < > |.'
+        )
+    return value
 
 
 def _property_error(error: ValidationError) -> InvalidModelProperty | UndefinedModelProperty:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kaptain_zen.config import Config
 from kaptain_zen.exceptions import ConfigurationError
+from kaptain_zen.platform.config.defaults import BASE_MODEL_STORAGE_URI
 
 if TYPE_CHECKING:
     from kaptain_zen.model.ports import Builder, Server, Service, Store, Trainer, Tuner
@@ -72,7 +73,7 @@ def local(
     """The laptop: subprocesses, Optuna, MLServer behind a router.
 
     Args:
-        config: Configuration; without one, models are stored below the home.
+        config: Configuration; unless it names a storage, models are stored below the home.
         home: Folder for runs and services; `KAPTAIN_ZEN_HOME`, else `~/.kaptain-zen`, if None.
         base_dir: Folder that a model's files are relative to, in place of the configuration's.
         warm_start: Whether trainings fork from a process that has imported what they import.
@@ -88,7 +89,13 @@ def local(
     from kaptain_zen.storage.store import open_store
 
     place = LocalHome.resolve(home)
-    chosen = config or Config(base_model_storage_uri=place.models_uri)
+    chosen = config or Config()
+    if (
+        chosen.base_model_storage_uri == BASE_MODEL_STORAGE_URI
+        and chosen.storage_config_provider is None
+    ):
+        # Nobody chose a storage: a cluster's is of no use here.
+        chosen = replace(chosen, base_model_storage_uri=place.models_uri)
     if base_dir is not None:
         chosen = replace(chosen, base_dir=os.fspath(base_dir))
     store = open_store(chosen)
@@ -134,7 +141,8 @@ def from_active_stack(base_dir: str | None = None) -> Platform:
     settings = _agreed({name: c.platform_settings() for name, c in components.items()})
     config = Config(
         base_dir=base_dir or str(Path.cwd()),
-        base_model_storage_uri=settings.storage_uri or _storage_of(stack.artifact_store),
+        base_model_storage_uri=settings.storage_uri
+        or _storage_of(stack.artifact_store, settings.home),
         storage_config_provider=_credentials_of(stack.artifact_store, settings.storage_uri),
     )
     warm_start = True if settings.warm_start is None else settings.warm_start
@@ -160,11 +168,14 @@ def _agreed(all_settings: dict[str, PlatformSettings]) -> PlatformSettings:
     return agreed
 
 
-def _storage_of(artifact_store: Any) -> str:
-    """Models beside the stack's other artifacts."""
+def _storage_of(artifact_store: Any, home: str | None) -> str:
+    """Models beside the stack's other artifacts in S3; else where a plain `Model` has them too."""
+    from kaptain_zen.platform.local.home import LocalHome
+
     path = str(artifact_store.path).rstrip("/")
-    folder = path if "://" in path else f"file://{path.replace('%', '%25')}"
-    return f"{folder}/kaptain-models"
+    return (
+        f"{path}/kaptain-models" if path.startswith("s3://") else LocalHome.resolve(home).models_uri
+    )
 
 
 def _credentials_of(artifact_store: Any, storage_uri: str | None) -> Any:

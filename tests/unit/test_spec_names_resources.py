@@ -21,7 +21,7 @@ from kaptain_zen.exceptions import (
 from kaptain_zen.model.frameworks import ModelFramework
 from kaptain_zen.model.metrics import Metric, MetricsType, observe, parse_line, summarise
 from kaptain_zen.model.models import Model
-from kaptain_zen.model.names import label_value, slug, suffixed
+from kaptain_zen.model.names import is_name, label_value, slug, suffixed
 from kaptain_zen.model.resources import Resources, parse_quantity
 from kaptain_zen.model.spec import ModelSpec
 
@@ -93,6 +93,8 @@ def test_an_unknown_framework_lists_the_known_ones():
 @given(st.text())
 def test_any_text_becomes_a_legal_name(text: str):
     assert DNS_LABEL.fullmatch(slug(text))
+    assert is_name(slug(text))
+    assert is_name(text) == bool(DNS_LABEL.fullmatch(text))
     assert DNS_LABEL.fullmatch(slug(text, max_length=20))
     assert len(slug(text, max_length=20)) <= 20
     assert LABEL_VALUE.fullmatch(label_value(text))

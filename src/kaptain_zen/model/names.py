@@ -11,6 +11,7 @@ import re
 
 MAX_NAME = 63
 _HASH = 8
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
 
 
 def slug(text: str, *, max_length: int = MAX_NAME) -> str:
@@ -37,6 +38,11 @@ def slug(text: str, *, max_length: int = MAX_NAME) -> str:
     if faithful:
         return name
     return _with_hash(name or "m", text, max_length)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a DNS-1123 label that begins with a letter, as `slug` makes them."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def label_value(text: str) -> str:

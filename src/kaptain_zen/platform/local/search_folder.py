@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from kaptain_zen.exceptions import ModelValidationException, RunNotFoundError
 from kaptain_zen.model.base import Frozen
-from kaptain_zen.model.names import MAX_NAME, slug
+from kaptain_zen.model.names import MAX_NAME, is_name
 from kaptain_zen.model.ports import TuneRequest, TuneStatus
 from kaptain_zen.model.record import Moment, RunHandle
 from kaptain_zen.platform.local.home import LocalHome, read_json, write_atomically
@@ -73,7 +73,7 @@ class SearchFolder:
             ModelValidationException: The name is not legal, or a training has it.
             ConfigurationError: The home cannot be written to.
         """
-        if slug(request.name) != request.name:
+        if not is_name(request.name):
             raise ModelValidationException(
                 f"{request.name!r} cannot name a search: use lower-case letters, digits and "
                 f"hyphens, beginning with a letter, {MAX_NAME} at most."
@@ -118,7 +118,7 @@ class SearchFolder:
     @staticmethod
     def clear(home: LocalHome, handle: RunHandle) -> None:
         """Remove what is left of a search whose removal was begun by a process that was killed."""
-        if handle.namespace == str(home.root) and slug(handle.name) == handle.name:
+        if handle.namespace == str(home.root) and is_name(handle.name):
             _clear_remains(home.runs / handle.name)
 
     @classmethod

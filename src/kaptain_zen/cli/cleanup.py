@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,6 @@ from kaptain_zen.cli.options import Home, StorageUri, choose_home, choose_platfo
 
 if TYPE_CHECKING:
     from kaptain_zen.platform.local.server import LocalServer
-    from kaptain_zen.platform.platform import Platform
 
 
 def cleanup(
@@ -34,9 +32,8 @@ def cleanup(
     over yet. In the storage, only what nothing refers to goes, once it is an hour old. Everything
     is listed before it is removed.
     """
-    from kaptain_zen.cli.leftovers import Leftover, find_leftovers, parse_age
+    from kaptain_zen.cli.leftovers import find_leftovers, parse_age
     from kaptain_zen.exceptions import KaptainError
-    from kaptain_zen.model.leftovers import storage_leftovers
 
     age = parse_age(older_than)
     platform = choose_platform(home, storage_uri)
@@ -45,10 +42,6 @@ def cleanup(
         platform, choose_home(home, storage_uri), older_than=age, now=datetime.now(UTC)
     )
     broken = server.cleanup(dry_run=True)
-    leftovers += [
-        Leftover(f"{uri}, which nothing refers to", remove=partial(_delete, platform, uri))
-        for uri in storage_leftovers(platform, older_than=age, now=datetime.now(UTC))
-    ]
     for leftover in leftovers:
         if leftover.remove is None:
             typer.echo(f"keep    {leftover.what}: {leftover.reason}")
@@ -73,7 +66,3 @@ def cleanup(
     typer.echo(f"{removed} removed.")
     if failures:
         raise KaptainError("\n".join(failures))
-
-
-def _delete(platform: Platform, uri: str) -> None:
-    platform.store.delete(uri)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kaptain_zen.exceptions import ConfigurationError, KaptainError
+from kaptain_zen.model.leftovers import storage_leftovers
 from kaptain_zen.model.record import ModelRecord, RunHandle
 from kaptain_zen.model.repository import RecordRepository
 
@@ -26,7 +28,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 @dataclass(frozen=True)
 class Leftover:
-    """A run that has ended, or one that looks as if it had.
+    """What may be needed no longer: a run that has ended, a folder that nothing refers to.
 
     Attributes:
         what: What it is, for people.
@@ -59,12 +61,12 @@ def parse_age(text: str) -> timedelta:
 def find_leftovers(
     platform: Platform, home: LocalHome, *, older_than: timedelta, now: datetime
 ) -> list[Leftover]:
-    """Runs of a local platform that have ended.
+    """Runs of a local platform that have ended, and what nothing in its storage refers to.
 
     Args:
         platform: The platform.
         home: Its folder.
-        older_than: How long ago they must have ended.
+        older_than: How long ago they must have ended, or been written.
         now: The time.
 
     Returns:
@@ -87,7 +89,15 @@ def find_leftovers(
         if not trials.fullmatch(status.handle.name):
             kind = "step" if _STEP.fullmatch(status.handle.name) else "training"
             found.append(_leftover(platform, kind, status, older_than, now, trainer.delete))
+    found += [
+        Leftover(f"{uri}, which nothing refers to", remove=partial(_delete, platform, uri))
+        for uri in storage_leftovers(platform, older_than=older_than, now=now)
+    ]
     return [leftover for leftover in found if leftover is not None]
+
+
+def _delete(platform: Platform, uri: str) -> None:
+    platform.store.delete(uri)
 
 
 def _leftover(

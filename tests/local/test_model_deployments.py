@@ -117,18 +117,7 @@ def test_a_notebook_written_for_the_kaptain_sdk_runs(
 
 def test_the_life_of_a_deployment_as_another_process_sees_it(notebook: Path):
     platform = local(home=str(notebook / "home"), base_dir=notebook)
-    model = Model(
-        id="dev/digits",
-        name="Digits",
-        description="Handwritten digits",
-        version="1",
-        framework="sklearn",
-        framework_version="1.9",
-        main_file="training.py",
-        image_name="i",
-        base_image="b",
-        platform=platform,
-    )
+    model = tiny_model(platform, id="dev/digits")
 
     def other() -> Model:
         return Model.load("dev/digits", platform=local(home=str(notebook / "home")))

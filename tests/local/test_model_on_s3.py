@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_digits
+from tests.models import tiny_model
 from tests.processes import eventually_none, mentioning
 from tests.s3_server import S3Server
 
@@ -28,18 +29,7 @@ def test_a_model_lives_in_s3_and_its_keys_nowhere(
         storage_config_provider=s3_server.provider,
     )
     platform = local(config, home=str(tmp_path / "home"))
-    model = Model(
-        id="dev/s3",
-        name="Digits",
-        description="Digits in S3",
-        version="1",
-        framework="sklearn",
-        framework_version="1.9",
-        main_file="training.py",
-        image_name="i",
-        base_image="b",
-        platform=platform,
-    )
+    model = tiny_model(platform, id="dev/s3")
     assert model.train(hyperparameters={"gamma": 0.001}, verbose=True)
     assert model.tune(
         hyperparameters={"c": Double(0.5, 1.0)}, objectives=["accuracy"], trials=2, gamma="0.001"
